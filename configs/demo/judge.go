@@ -75,6 +75,15 @@ func (p *performance) judgeSound() {
 	}
 }
 
+// stalled reports whether some program was not run for so long that sound had to be lost: the simulated caller was late
+// itself, or frames took longer to core, or to their sending, than the playout buffer holds.
+func (p *performance) stalled() bool {
+	const ceiling = 120 // ms
+	r := &p.record
+	return max(p.caller.SendLateMS, r.ToEgress.DelayToCore.Max, r.ToIngress.DelayToCore.Max,
+		r.ToEgress.DelayToLeave.Max, r.ToIngress.DelayToLeave.Max) > ceiling
+}
+
 // drops writes what was dropped, for people.
 func drops(m map[string]uint64) string {
 	if len(m) == 0 {

@@ -13,8 +13,12 @@ import (
 	"time"
 )
 
-// limit bounds the whole demonstration.
-const limit = 55 * time.Second
+const (
+	// limit bounds the whole demonstration.
+	limit = 55 * time.Second
+	// attempts is how often the call is placed on a machine that cannot keep time.
+	attempts = 2
+)
 
 func main() { os.Exit(run()) }
 
@@ -33,19 +37,25 @@ func run() int {
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	show, err := perform(ctx)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "demo:", err)
-		return 1
-	}
-	show.print(os.Stdout)
-	if reasons := show.wrong(); len(reasons) > 0 {
+	for attempt := 1; ; attempt++ {
+		show, err := perform(ctx)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "demo:", err)
+			return 1
+		}
+		show.print(os.Stdout)
+		reasons := show.wrong()
+		if len(reasons) == 0 {
+			fmt.Println("\nEverything arrived.")
+			return 0
+		}
 		fmt.Println("\nFAILED:")
 		for _, r := range reasons {
 			fmt.Println("  -", r)
 		}
-		return 1
+		if attempt == attempts || !show.stalled() {
+			return 1
+		}
+		fmt.Println("\nThis machine stood still for a moment, which no 20 ms frame outlives. Once more.")
 	}
-	fmt.Println("\nEverything arrived.")
-	return 0
 }
