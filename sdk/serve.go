@@ -7,8 +7,10 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -38,6 +40,9 @@ const (
 func Serve(p Provider) {
 	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: logLevel()}))
 	slog.SetDefault(log)
+	// When core dies, stderr is a pipe nobody reads: a log line must fail, not
+	// kill the process before it has ended its legs.
+	signal.Ignore(syscall.SIGPIPE)
 	s := newServer(p, log)
 	stop := s.watchParent(os.Getppid)
 	defer stop()
