@@ -134,7 +134,7 @@ func PCMU8k() Stream {
 type Placement struct {
 	CallID      string
 	Destination string // canonical number: '+' and digits
-	Caller      string // '+' and digits; empty when anonymous
+	Caller      string // digits, after a '+' where international; empty when anonymous
 	Headers     []Header
 	Streams     []Stream
 }

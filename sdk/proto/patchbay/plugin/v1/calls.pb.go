@@ -1820,7 +1820,8 @@ type Place struct {
 	CallId string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
 	// Canonical number.
 	Destination string `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"`
-	// Caller's number: '+' and digits; empty when anonymous.
+	// Caller's number: digits, after a '+' where it is international; empty when
+	// anonymous.
 	Caller        string    `protobuf:"bytes,3,opt,name=caller,proto3" json:"caller,omitempty"`
 	Headers       []*Header `protobuf:"bytes,4,rep,name=headers,proto3" json:"headers,omitempty"`
 	Streams       []*Stream `protobuf:"bytes,5,rep,name=streams,proto3" json:"streams,omitempty"`
