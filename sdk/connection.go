@@ -32,7 +32,7 @@ type connection struct {
 }
 
 func newConnection(log *slog.Logger, now func() int64) *connection {
-	return &connection{
+	c := &connection{
 		log:      log,
 		control:  NewControlQueue[*pluginv1.PluginMessage](),
 		media:    wire.NewQueue(wire.DefaultLimits, now),
@@ -40,6 +40,12 @@ func newConnection(log *slog.Logger, now func() int64) *connection {
 		legs:     map[string]*leg{},
 		requests: map[uint64]chan *pluginv1.CoreMessage{},
 	}
+	c.media.OnDrop(func(id wire.StreamID) {
+		if s := c.slots.Lookup(id); s != nil {
+			s.leg.lost.Add(1)
+		}
+	})
+	return c
 }
 
 // tell queues a message for core. When core does not read, the control stream

@@ -2,6 +2,7 @@ package sdk
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,7 @@ type leg struct {
 	frames atomic.Pointer[func(*Frame)]
 	events atomic.Int32
 	ended  atomic.Bool
+	lost   atomic.Uint64 // frames the queue toward core dropped
 
 	// Ingress.
 	answered   chan struct{}
@@ -118,6 +120,14 @@ func (l *leg) End(e Ending) {
 		l.conn.media.Append(&wire.Record{Kind: wire.KindAudio, Flags: wire.FlagEnd, Stream: id})
 	}
 	l.closeSlots()
+	if n := l.lost.Load(); n > 0 {
+		drops := maps.Clone(e.Stats.Drops)
+		if drops == nil {
+			drops = map[string]uint64{}
+		}
+		drops["media_queue"] += n
+		e.Stats.Drops = drops
+	}
 	l.mu.Lock()
 	if l.patience != nil {
 		l.patience.Stop()

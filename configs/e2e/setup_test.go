@@ -37,7 +37,7 @@ func TestBeforeTheAnswer(t *testing.T) {
 			if len(first.Calls) != 1 || first.Calls[0].Status != 503 || len(then.Calls) != 1 || !then.Calls[0].Answered {
 				t.Errorf("the first target: %+v, the second: %+v", first.Calls, then.Calls)
 			}
-			compare(t, toCaller, botSays, callerHeard, recordOf(t, w, number(2)), w)
+			compare(t, toCaller, botSays, callerHeard, recordOf(t, w, number(2)))
 		})
 		t.Run("silence then the second target", func(t *testing.T) { t.Parallel(); pastDeadHost(t, w, second) })
 	})

@@ -24,6 +24,9 @@ import (
 // ns, read once per batch.
 type Port struct {
 	Forward func(r *wire.Record, now int64)
+	// Dropped, when set, is told of each frame of sound toward this stream
+	// that the queue to the plugin lost. It must not block.
+	Dropped func()
 }
 
 // Conn is a plugin that carries calls: its control and media streams.
@@ -76,6 +79,11 @@ func dial(ctx context.Context, p *Process, now func() int64, log *slog.Logger) (
 		cancel:  cancel,
 		down:    make(chan struct{}),
 	}
+	c.media.OnDrop(func(id wire.StreamID) {
+		if p := c.Slots.Lookup(id); p != nil && p.Dropped != nil {
+			p.Dropped()
+		}
+	})
 	if err := c.hello(ctx); err != nil {
 		cancel()
 		return nil, err

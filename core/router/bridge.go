@@ -31,7 +31,10 @@ type destination struct {
 // flow counts what came from one side.
 type flow struct {
 	audio  atomic.Uint64 // frames of sound, for the silence timeout too
-	early  atomic.Uint64 // dropped: the other side could not take them yet
+	early  atomic.Uint64 // frames dropped: the other side could not take them yet
+	after  atomic.Uint64 // frames dropped: the other side had ended
+	queue  atomic.Uint64 // frames dropped by the queue to the other side's plugin
+	over   atomic.Bool   // the other side has ended
 	ledger ledger
 }
 
@@ -46,11 +49,12 @@ func (b *bridge) egressToIngress(r *wire.Record, now int64) {
 }
 
 func (b *bridge) forward(r *wire.Record, now int64, from *flow, to *destination, name string) {
-	if r.Kind == wire.KindAudio && len(r.Payload) > 0 {
+	sound := r.Kind == wire.KindAudio && len(r.Payload) > 0
+	if sound {
 		from.audio.Add(1)
 	}
 	if to == nil {
-		from.early.Add(1)
+		from.miss(sound)
 		return
 	}
 	from.ledger.observe(r.Origin, now)
@@ -59,3 +63,17 @@ func (b *bridge) forward(r *wire.Record, now int64, from *flow, to *destination,
 		b.flooded(name)
 	}
 }
+
+// miss counts a record that has nowhere to go.
+func (f *flow) miss(sound bool) {
+	switch {
+	case !sound: // a digit or mark outside of the call concerns nobody
+	case f.over.Load():
+		f.after.Add(1)
+	default:
+		f.early.Add(1)
+	}
+}
+
+// lost counts a frame that the queue to the other side's plugin dropped.
+func (f *flow) lost() { f.queue.Add(1) }

@@ -17,11 +17,16 @@ func TestBridgeBeforeAnswer(t *testing.T) {
 	b.ingressToEgress(&wire.Record{Payload: make([]byte, 160)}, 1)
 	b.ingressToEgress(&wire.Record{Flags: wire.FlagEnd}, 1)
 	b.egressToIngress(&wire.Record{Kind: wire.KindDTMF, Payload: []byte("1\x00\x00")}, 1)
-	if b.fromIngress.audio.Load() != 1 || b.fromIngress.early.Load() != 2 {
+	if b.fromIngress.audio.Load() != 1 || b.fromIngress.early.Load() != 1 {
 		t.Errorf("from ingress: %d frames, %d early", b.fromIngress.audio.Load(), b.fromIngress.early.Load())
 	}
-	if b.fromEgress.audio.Load() != 0 || b.fromEgress.early.Load() != 1 {
+	if b.fromEgress.audio.Load() != 0 || b.fromEgress.early.Load() != 0 {
 		t.Errorf("from egress: %d frames, %d early", b.fromEgress.audio.Load(), b.fromEgress.early.Load())
+	}
+	b.fromIngress.over.Store(true)
+	b.ingressToEgress(&wire.Record{Payload: make([]byte, 160)}, 1)
+	if b.fromIngress.early.Load() != 1 || b.fromIngress.after.Load() != 1 {
+		t.Errorf("after the end: %d early, %d after", b.fromIngress.early.Load(), b.fromIngress.after.Load())
 	}
 	r := &wire.Record{Payload: make([]byte, 160)}
 	if n := testing.AllocsPerRun(100, func() { b.ingressToEgress(r, 1) }); n != 0 {

@@ -84,7 +84,7 @@ func (r *Router) newCall(c *host.Conn, seat Seat, req *pluginv1.Admit) (*Call, e
 		CallID: call.id, Node: r.node, Ingress: c.Spec.Instance, App: seat.App(), Number: req.GetNumber(),
 		Bot: req.GetBot(), Account: req.GetAccount(), Admitted: time.Now().UTC(), Events: []records.Event{},
 	}
-	id, err := c.Slots.Open(&host.Port{Forward: call.bridge.ingressToEgress})
+	id, err := c.Slots.Open(&host.Port{Forward: call.bridge.ingressToEgress, Dropped: call.bridge.fromEgress.lost})
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +124,7 @@ func (c *Call) place() {
 		c.fail(sdk.Termination{Who: sdk.Plugin, Reason: sdk.ReasonFailed, Q850: 38, Detail: "plugin " + route.To + " is down"})
 		return
 	}
-	id, err := conn.Slots.Open(&host.Port{Forward: c.bridge.egressToIngress})
+	id, err := conn.Slots.Open(&host.Port{Forward: c.bridge.egressToIngress, Dropped: c.bridge.fromIngress.lost})
 	if err != nil {
 		c.fail(sdk.Termination{Who: sdk.GatewayItself, Reason: sdk.ReasonFailed, Q850: 34, Detail: err.Error()})
 		return

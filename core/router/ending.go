@@ -78,6 +78,7 @@ func (c *Call) sideEnded(s *side) {
 	s.ended = true
 	c.cause(s.ending.Termination)
 	if s == &c.egress {
+		c.bridge.fromIngress.over.Store(true)
 		c.bridge.toEgress.Store(nil)
 		if !c.ingress.ended {
 			route := c.seat.Route()
@@ -85,6 +86,7 @@ func (c *Call) sideEnded(s *side) {
 			c.finishIngress(f)
 		}
 	} else {
+		c.bridge.fromEgress.over.Store(true)
 		c.bridge.toIngress.Store(nil)
 		if c.egress.placed && !c.egress.ended {
 			c.hangupEgress(s.ending.Termination)

@@ -57,8 +57,12 @@ func (c *Call) direction(f *flow, from, to *sdk.LegStats) records.Direction {
 		},
 	}
 	d.Drops = map[string]uint64{}
-	if n := f.early.Load(); n > 0 {
-		d.Drops["before_answer"] = n
+	for reason, n := range map[string]uint64{
+		"before_answer": f.early.Load(), "after_end": f.after.Load(), "core_queue": f.queue.Load(),
+	} {
+		if n > 0 {
+			d.Drops[reason] = n
+		}
 	}
 	for reason, n := range from.Drops {
 		d.Drops["from_"+reason] += n

@@ -40,7 +40,9 @@ type sender struct {
 	sentAt          int64 // of the last packet
 
 	frames, lostDigits, sendErrors, odd atomic.Uint64
-	delay                               latency.Histogram
+	// Frames of sound that nobody gets: a key is sent in their place, or the peer holds.
+	byKey, onHold atomic.Uint64
+	delay         latency.Histogram
 }
 
 // fromCore takes a frame toward the peer. Called by the media reader, one at a time; must not block.
@@ -133,8 +135,9 @@ func (x *sender) next(due int64) (n int, origin int64, to netip.AddrPort) {
 	if !first {
 		x.header.Timestamp += uint32(steps) * frameSamples
 	}
-	origin, _ = x.playout.Pop(due, x.ulaw[:])
+	origin, kind := x.playout.Pop(due, x.ulaw[:])
 	if x.hold || !x.to.IsValid() {
+		x.skip(kind, &x.onHold)
 		return 0, 0, to
 	}
 	h := x.header
@@ -143,6 +146,7 @@ func (x *sender) next(due int64) (n int, origin int64, to netip.AddrPort) {
 	if event, busy := x.digits.Next(x.header.Timestamp); busy && x.event >= 0 {
 		h.Marker, h.PayloadType, h.Timestamp = event.Marker, uint8(x.event), event.Timestamp
 		payload, origin = event.Payload[:], 0
+		x.skip(kind, &x.byKey)
 	}
 	n, err := h.MarshalTo(x.buf[:])
 	if err != nil {
@@ -162,3 +166,10 @@ func (x *sender) next(due int64) (n int, origin int64, to netip.AddrPort) {
 }
 
 var _ engine.Handler = rtpSocket{}
+
+// skip counts a frame that is not sent, where it is sound.
+func (x *sender) skip(kind playout.FrameKind, reason *atomic.Uint64) {
+	if kind == playout.Audio {
+		reason.Add(1)
+	}
+}

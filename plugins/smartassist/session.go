@@ -208,6 +208,8 @@ func (s *session) stats() sdk.LegStats {
 	drop("event_no_digit", events.Ignored)
 	dropOut("digit_out", s.send.lostDigits.Load())
 	dropOut("send_error", s.send.sendErrors.Load())
+	dropOut("by_key", s.send.byKey.Load())
+	dropOut("on_hold", s.send.onHold.Load())
 	dropOut("unknown_frame", s.send.odd.Load())
 	dropOut("playout_overflow_frames", out.Overflow/frameSamples)
 	dropOut("playout_speech_frames", out.Speech/frameSamples)

@@ -40,6 +40,7 @@ type Queue struct {
 	kept   []byte // records that may not be dropped and were at the head when room was made; older than all in ring
 	closed bool
 	stats  QueueStats
+	onDrop func(StreamID)
 
 	ready chan struct{} // capacity 1: something to send
 }
@@ -49,6 +50,19 @@ const stamp = 8 // bytes of the entry time in front of each record
 // NewQueue makes a queue; now is the clock ages are measured with, in ns.
 func NewQueue(limits Limits, now func() int64) *Queue {
 	return &Queue{limits: limits, now: now, ready: make(chan struct{}, 1)}
+}
+
+// OnDrop sets what is told of each sound record that is lost, for the figures of
+// its leg. It is called with the queue's lock held: it must not block. Set it
+// before the queue is used.
+func (q *Queue) OnDrop(fn func(StreamID)) { q.onDrop = fn }
+
+// lose counts a sound record that goes no further.
+func (q *Queue) lose(id StreamID, reason *uint64) {
+	*reason++
+	if q.onDrop != nil {
+		q.onDrop(id)
+	}
 }
 
 // Append copies r in. It reports false when r may not be dropped and the
@@ -68,7 +82,7 @@ func (q *Queue) Append(r *Record) bool {
 
 func (q *Queue) append(r *Record, now int64) bool {
 	if q.closed {
-		q.stats.DroppedClose++
+		q.lose(r.Stream, &q.stats.DroppedClose)
 		return true
 	}
 	need := stamp + r.Size()
@@ -95,7 +109,7 @@ func (q *Queue) append(r *Record, now int64) bool {
 // refuse counts a record that finds no room, and says whether that is no harm.
 func (q *Queue) refuse(r *Record) bool {
 	if r.droppable() {
-		q.stats.DroppedFull++
+		q.lose(r.Stream, &q.stats.DroppedFull)
 		return true
 	}
 	q.stats.Overflows++
@@ -107,7 +121,7 @@ func (q *Queue) refuse(r *Record) bool {
 func (q *Queue) makeRoom(dropped *uint64) bool {
 	rec, n := q.at(q.head)
 	if rec.droppable() {
-		*dropped++
+		q.lose(rec.Stream, dropped)
 		q.head += n
 		return true
 	}
@@ -167,7 +181,7 @@ func (q *Queue) Take(dst []byte) (batch []byte, more bool) {
 		rec, n := q.at(q.head)
 		entered := int64(binary.LittleEndian.Uint64(q.ring[q.head:]))
 		if rec.droppable() && now-entered > int64(q.limits.Age) {
-			q.stats.DroppedAge++
+			q.lose(rec.Stream, &q.stats.DroppedAge)
 			q.head += n
 			continue
 		}

@@ -263,3 +263,26 @@ func TestQueueMemoryIsBounded(t *testing.T) {
 		t.Errorf("ring of %d bytes, want at most %d", cap(q.ring), limit)
 	}
 }
+
+// What is lost is told to its leg, and nothing else is.
+func TestQueueTellsOfDrops(t *testing.T) {
+	var now int64
+	q := NewQueue(Limits{Bytes: 2 * (stamp + HeaderSize + 160), Age: time.Millisecond, Reserve: 1 << 10}, func() int64 { return now })
+	lost := map[StreamID]int{}
+	q.OnDrop(func(id StreamID) { lost[id]++ })
+	for id := range StreamID(4) {
+		q.Append(&Record{Stream: id, Payload: make([]byte, 160)})
+	}
+	q.Append(&Record{Stream: 9, Kind: KindClear})
+	now += 2 * int64(time.Millisecond)
+	if batch, _ := q.Take(make([]byte, 0, MaxBatch)); len(batch) != HeaderSize {
+		t.Errorf("%d bytes left, want the one record that may not be dropped", len(batch))
+	}
+	q.Close()
+	q.Append(&Record{Stream: 3, Payload: make([]byte, 160)})
+	for id, want := range map[StreamID]int{0: 1, 1: 1, 2: 1, 3: 2, 9: 0} {
+		if lost[id] != want {
+			t.Errorf("stream %d: told of %d drops, want %d", id, lost[id], want)
+		}
+	}
+}
