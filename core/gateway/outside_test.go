@@ -309,6 +309,31 @@ func TestPluginDies(t *testing.T) {
 	}
 }
 
+func TestIngressPluginDies(t *testing.T) {
+	n := start(t)
+	c := n.dial(t, "+17341111")
+	c.line(t)
+	for _, p := range n.Plugins() {
+		if p.Instance == "dialer" {
+			kill(t, p.PID)
+		}
+	}
+	if r := n.last(t, 1); r.Who != "plugin" || r.Reason != "lost" || r.Result != "none" {
+		t.Errorf("record %s %s %s", r.Who, r.Reason, r.Result)
+	}
+	if left := n.Calls(); len(left) != 0 { // the record is written when the egress leg has ended too
+		t.Errorf("%d calls left", len(left))
+	}
+	for deadline := time.Now().Add(10 * time.Second); len(n.NotReady()) > 0 || n.Plugins()[0].Restarts == 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not ready again: %v", n.NotReady())
+		}
+	}
+	if got := n.dial(t, "+17341111").line(t); got != "answered" {
+		t.Errorf("call after the restart: %q", got)
+	}
+}
+
 func kill(t *testing.T, pid int) {
 	t.Helper()
 	p, err := os.FindProcess(pid)
