@@ -39,6 +39,7 @@ type receiver struct {
 	frames atomic.Uint64
 
 	open    bool
+	early   early // while not open
 	payload uint8
 	event   int
 	alaw    bool
@@ -76,6 +77,13 @@ func (r *receiver) init(leg frameWriter, strict bool) {
 func (s *session) receivedRTP(m engine.Message) {
 	s.recvMu.Lock()
 	r := &s.recv
+	if !r.open {
+		if r.early.keep(m) {
+			r.tally[notOpen].Add(1)
+		}
+		s.recvMu.Unlock()
+		return
+	}
 	v, latched := r.take(m)
 	s.recvMu.Unlock()
 	r.tally[v].Add(1)

@@ -96,6 +96,7 @@ func (s *session) describe(m mediaDescription) {
 	if m.rtp.IsValid() {
 		r.lock.set(m.rtp)
 	}
+	r.replay(m.rtp.Addr(), s.engine.Now())
 	to := r.lock.latched
 	s.recvMu.Unlock()
 	if !to.IsValid() {
@@ -126,6 +127,7 @@ func (s *session) describe(m mediaDescription) {
 func (s *session) mute() {
 	s.recvMu.Lock()
 	s.recv.open = false
+	s.recv.early.drop(&s.recv.tally)
 	s.recv.lock.set(netip.AddrPort{})
 	s.recvMu.Unlock()
 	s.sendMu.Lock()
@@ -171,6 +173,9 @@ func (s *session) close() {
 // stats are the session's figures.
 func (s *session) stats() sdk.LegStats {
 	s.recvMu.Lock()
+	if !s.recv.open {
+		s.recv.early.drop(&s.recv.tally)
+	}
 	in := s.recv.jitter.Stats()
 	jitterMS := float64(s.recv.jitter.Jitter()) / float64(time.Millisecond)
 	events := s.recv.digits.Stats
