@@ -45,7 +45,7 @@ type Bot struct {
 // Totals counts what belongs to no call.
 type Totals struct {
 	Malformed  int      `json:"malformed"` // messages that were no SIP
-	Strays     int      `json:"strays"`    // requests and responses that belong to no call
+	Strays     int      `json:"strays"`    // requests, responses and media that belong to no call
 	Options    int      `json:"options"`   // OPTIONS outside of calls, answered 200
 	Violations []string `json:"violations"`
 }
@@ -301,6 +301,14 @@ func (b *Bot) send(to peer, m *sipmsg.Message, from peer) {
 		// A write that fails is a message lost, which SIP's own timers notice and report.
 		_ = b.write(to, o.Bytes())
 	}
+}
+
+// strayMedia counts a datagram of RTP or RTCP, which begin with the bits 10 where SIP has a letter (RFC 7983 §7): the last
+// report of a call whose port has become ours is nobody's violation.
+func (b *Bot) strayMedia() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.totals.Strays++
 }
 
 func (b *Bot) malformed(from netip.AddrPort, err error) {

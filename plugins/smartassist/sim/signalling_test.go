@@ -278,9 +278,10 @@ func TestStrays(t *testing.T) {
 	c.send(c.request("REGISTER", ""))
 	c.expect("405")
 	c.send("SIP/2.0 200\r\nVia\r\n\r\n")
+	c.send("\x80\xcb\x00\x01\x00\x00\x00\x01") // an RTCP BYE for whoever had the port before
 	c.send(c.request("OPTIONS", ""))
 	c.expect("200 OK")
-	if got := b.Totals(); got.Options != 2 || got.Strays != 2 || got.Malformed != 1 || len(got.Violations) != 1 {
+	if got := b.Totals(); got.Options != 2 || got.Strays != 3 || got.Malformed != 1 || len(got.Violations) != 1 {
 		t.Errorf("totals %+v", got)
 	}
 }

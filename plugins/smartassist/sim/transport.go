@@ -114,6 +114,10 @@ func (b *Bot) readUDP() {
 		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 		m, err := sipmsg.Parse(buf[:n])
 		if err != nil {
+			if buf[0]>>6 == 2 {
+				b.strayMedia()
+				continue
+			}
 			b.malformed(from, err)
 			continue
 		}
