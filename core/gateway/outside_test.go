@@ -22,6 +22,7 @@ import (
 
 	"github.com/patchbay/patchbay/core/config"
 	"github.com/patchbay/patchbay/core/gateway"
+	"github.com/patchbay/patchbay/core/host"
 	"github.com/patchbay/patchbay/core/records"
 )
 
@@ -287,61 +288,64 @@ func TestPluginDies(t *testing.T) {
 	n := start(t)
 	c := n.dial(t, "+17341111")
 	c.line(t)
-	for _, p := range n.Plugins() {
-		if p.Instance == "echo" {
-			kill(t, p.PID)
-		}
-	}
+	n.kill(t, "echo")
 	if got := c.line(t); got != "finish error" {
 		t.Errorf("after the egress plugin's death: %q", got)
 	}
 	if r := n.last(t, 1); r.Who != "plugin" || r.Reason != "lost" {
 		t.Errorf("record %s %s", r.Who, r.Reason)
 	}
-	for deadline := time.Now().Add(10 * time.Second); len(n.NotReady()) > 0 || n.Plugins()[1].Restarts == 0; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not ready again: %v", n.NotReady())
-		}
-	}
-	c = n.dial(t, "+17341111")
-	if got := c.line(t); got != "answered" {
-		t.Errorf("call after the restart: %q", got)
-	}
+	n.takesCallsAgain(t, "echo")
 }
 
 func TestIngressPluginDies(t *testing.T) {
 	n := start(t)
 	c := n.dial(t, "+17341111")
 	c.line(t)
-	for _, p := range n.Plugins() {
-		if p.Instance == "dialer" {
-			kill(t, p.PID)
-		}
-	}
+	n.kill(t, "dialer")
 	if r := n.last(t, 1); r.Who != "plugin" || r.Reason != "lost" || r.Result != "none" {
 		t.Errorf("record %s %s %s", r.Who, r.Reason, r.Result)
 	}
 	if left := n.Calls(); len(left) != 0 { // the record is written when the egress leg has ended too
 		t.Errorf("%d calls left", len(left))
 	}
-	for deadline := time.Now().Add(10 * time.Second); len(n.NotReady()) > 0 || n.Plugins()[0].Restarts == 0; time.Sleep(5 * time.Millisecond) {
+	n.takesCallsAgain(t, "dialer")
+}
+
+// status is the plugin's as the operator sees it.
+func (n *node) status(t *testing.T, instance string) host.Status {
+	t.Helper()
+	for _, p := range n.Plugins() {
+		if p.Instance == instance {
+			return p
+		}
+	}
+	t.Fatalf("no plugin is named %s", instance)
+	return host.Status{}
+}
+
+// kill ends a plugin's process without a word.
+func (n *node) kill(t *testing.T, instance string) {
+	t.Helper()
+	p, err := os.FindProcess(n.status(t, instance).PID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Kill(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// takesCallsAgain waits for the plugin's next life and places a call.
+func (n *node) takesCallsAgain(t *testing.T, instance string) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); len(n.NotReady()) > 0 || n.status(t, instance).Restarts == 0; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not ready again: %v", n.NotReady())
 		}
 	}
 	if got := n.dial(t, "+17341111").line(t); got != "answered" {
 		t.Errorf("call after the restart: %q", got)
-	}
-}
-
-func kill(t *testing.T, pid int) {
-	t.Helper()
-	p, err := os.FindProcess(pid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Kill(); err != nil {
-		t.Fatal(err)
 	}
 }
 
